@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
+	"time"
 
 	"switchhook/server/api"
 )
@@ -68,4 +70,38 @@ func prepareCostlyKeys(w *hostileWorld) {
 		Event: api.Some(api.EventNames{"order.created"}), TargetURL: api.Some(w.sink.URL),
 		Policy: api.Some(api.Policy{Ordering: api.Some("key"), OrderingKey: api.Some("data.number")}),
 	})
+}
+
+// prepareManyTinyBatches makes batches whose events are tiny: what is kept for each delivery is larger.
+func prepareManyTinyBatches(w *hostileWorld) {
+	for i := range 50 {
+		w.subscribe(w.hostile(), api.SubscriptionRequest{
+			Event: api.Some(api.EventNames{"many"}), TargetURL: api.Some(fmt.Sprint(w.slow.URL, "/", i)),
+			Batch: api.Some(api.Batch{Size: api.Some(1000), Wait: api.Some(api.Duration(time.Second))}),
+		})
+	}
+}
+
+// prepareManySubscriptions makes so many subscriptions that a list of events leads to 600,000 deliveries.
+func prepareManySubscriptions(w *hostileWorld) {
+	var group sync.WaitGroup
+	for i := range 8 {
+		group.Go(func() {
+			for j := range 75 {
+				w.subscribe(w.hostile(), api.SubscriptionRequest{
+					Event: api.Some(api.EventNames{"many"}), TargetURL: api.Some(fmt.Sprint(w.sink.URL, "/", i, "/", j)),
+				})
+			}
+		})
+	}
+	group.Wait()
+}
+
+// publishLists publishes the longest lists of tiny events.
+func publishLists(ctx context.Context, w *hostileWorld) {
+	list := make([]api.PublishRequest, 1000)
+	for i := range list {
+		list[i] = api.PublishRequest{Type: "many", Data: 1}
+	}
+	concurrently(ctx, 8, func(ctx context.Context, i int) { w.hostile().PublishList(ctx, list[i%2*800:]) })
 }

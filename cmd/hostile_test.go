@@ -70,6 +70,8 @@ var attacks = []attack{
 	{name: "comparisons of many accounts", prepare: prepareComparisons, run: compareEndless},
 	{name: "previews of many accounts", run: previewOfManyAccounts},
 	{name: "costly ordering keys", prepare: prepareCostlyKeys, run: publishCostly},
+	{name: "batches of tiny events", prepare: prepareManyTinyBatches, run: publishLists},
+	{name: "lists that lead to many deliveries", prepare: prepareManySubscriptions, run: publishLists},
 	{name: "unfinished bodies", run: sendUnfinishedBodies},
 	{name: "unfinished bodies without a key", run: sendUnfinishedBodiesWithoutKey},
 	{name: "unfinished chunked bodies of two accounts", run: sendUnfinishedChunks},

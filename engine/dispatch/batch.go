@@ -180,6 +180,7 @@ func (d *Dispatcher) send(ctx context.Context, r *catalog.CompiledSubscription, 
 		at.record.Request.Method, at.record.Request.URL, at.record.Request.Headers = out.Method, url, headers
 		if !b.single {
 			at.record.Batch = len(events)
+			at.request, at.body = out, nil // what it was made of is needed no more
 		}
 	}
 	x := d.sender.Send(sending, r.Policy.Timeout, out, lead.record)

@@ -16,6 +16,9 @@ const (
 	// unknownRequest is reserved for an event that must be read and for what a transform returns,
 	// until the size is known.
 	unknownRequest = 1 << 20
+	// preparedDelivery is about what a delivery of a batch takes besides its body until the request is
+	// complete, and sentDelivery what it takes from then on.
+	preparedDelivery, sentDelivery = 3 << 10, 1 << 10
 	// requestWait is how long an attempt waits for memory before its deliveries go back to their queue.
 	requestWait = 10 * time.Second
 )
@@ -41,7 +44,11 @@ func requestBytes(f *flight) (bytes int64) {
 	if f.compiled.Transform.Source != "" {
 		bytes = max(bytes, unknownRequest)
 	}
-	return min(bytes, 4*unknownRequest) // a batch is cut at 1 MiB
+	bytes = min(bytes, 4*unknownRequest) // a batch is cut at 1 MiB
+	if n := f.batch.Len(); n > 1 {
+		bytes += int64(n) * preparedDelivery
+	}
+	return bytes
 }
 
 // memory returns the memory that the requests of a batch and their events take.
@@ -52,6 +59,9 @@ func (b *batch) memory() (bytes int64) {
 		if at.event != nil && at.entry.Payload == nil {
 			bytes += int64(len(at.event.Data))
 		}
+	}
+	if n := len(b.attempts); n > 1 {
+		bytes += int64(n) * sentDelivery
 	}
 	return bytes
 }

@@ -82,7 +82,9 @@ func (p *Publisher) publish(ctx context.Context, inputs []engine.EventInput) ([]
 	}
 	defer p.slots.Release(1)
 	defer p.dispatcher.ReleaseWaiting()
-	batch, err := p.prepareAll(inputs, targets)
+	fan := fanOut{places: p.fanOut}
+	defer fan.end()
+	batch, err := p.prepareAll(inputs, targets, &fan)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +106,7 @@ func (p *Publisher) publish(ctx context.Context, inputs []engine.EventInput) ([]
 }
 
 // prepareAll prepares all events or none.
-func (p *Publisher) prepareAll(inputs []engine.EventInput, targets [][]engine.ID) ([]dispatch.PreparedEvent, error) {
+func (p *Publisher) prepareAll(inputs []engine.EventInput, targets [][]engine.ID, fan *fanOut) ([]dispatch.PreparedEvent, error) {
 	now := p.cfg.Now()
 	ctx := p.life.StopContext()
 	if engine.Operational(inputs[0].Type) { // they are published when the router stops, too
@@ -121,6 +123,10 @@ func (p *Publisher) prepareAll(inputs []engine.EventInput, targets [][]engine.ID
 		}
 		if targets != nil {
 			batch[i].Event.Targets = withTargets(batch[i].Event.Targets, targets[i])
+		}
+		if err := fan.add(ctx, &batch[i], len(inputs), spent.End); err != nil {
+			p.abandon(batch[:i+1])
+			return nil, err
 		}
 	}
 	return batch, nil

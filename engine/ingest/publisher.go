@@ -35,6 +35,7 @@ type Publisher struct {
 	load       *LoadShedder
 
 	slots   *semaphore.Weighted // one for each Publish that waits for its commit
+	fanOut  *fairlimit.Limiter  // of requests that lead to many deliveries
 	quotas  quotaTracker
 	chained *fairlimit.Rates // of events that came through several deliveries; nil: no limit
 }
@@ -56,7 +57,7 @@ func NewPublisher(cfg settings.Config, p PublisherParts) *Publisher {
 	made := &Publisher{
 		cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: p.Metrics, traces: p.Traces, life: p.Lifecycle,
 		catalog: p.Catalog, monitor: p.Monitor, dispatcher: p.Dispatcher, outbox: p.Outbox, load: p.LoadShedder,
-		slots: semaphore.NewWeighted(maxConcurrentPublishes),
+		slots: semaphore.NewWeighted(maxConcurrentPublishes), fanOut: newFanOut(cfg.Registerer),
 	}
 	if rate := cfg.ChainedRate; rate > 0 {
 		made.chained = fairlimit.NewRates(float64(rate), max(10*rate, MaxBatch))
