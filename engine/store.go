@@ -33,7 +33,7 @@ type Store interface {
 	Close() error
 }
 
-// PageBytes is the MaxBytes of lists that nobody asked for more of.
+// PageBytes is the MaxBytes of lists unless a caller needs others.
 const PageBytes = 4 << 20
 
 // NewEvent is an event to be stored.

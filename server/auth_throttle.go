@@ -27,7 +27,7 @@ const (
 	throttledDelay = 500 * time.Millisecond
 )
 
-// authLimiter rate-limits failed authentication per client address, to slow down key guessing. Over
+// failedAuthLimiter rate-limits failed authentication per client address, to slow down key guessing. Over
 // the limit no key from the address is checked, except keys that were last used from there, so
 // that another client behind the same address cannot lock them out.
 type failedAuthLimiter struct {

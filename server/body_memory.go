@@ -34,7 +34,7 @@ func newBodyLimiter(cfg Config) *fairlimit.Limiter {
 	one := int64(cfg.MaxBody)
 	return fairlimit.New(fairlimit.Limits{
 		Units: max(cfg.MaxBodies, one), PerAccount: max(cfg.MaxBodies/bodiesShare, one),
-		Wait: cfg.BodyWait, // all wait: who is refused at once would send the next body at once
+		Wait: cfg.BodyWait, // all wait: a client that is refused at once would send the next body at once
 	})
 }
 

@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"context"
-	"errors"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -38,9 +37,9 @@ const (
 
 // backpressure slows publishing while the router itself lags behind: while new deliveries wait for
 // their first attempt although their targets are not to blame, because the CPUs are busy. Then an
-// event is admitted when as many deliveries have started as an event leads to. So who publishes as
-// fast as he gets answers is slowed to the rate of deliveries, and what waits stays short. Accounts
-// take turns.
+// event is admitted when as many deliveries have started as an event leads to. So a client that
+// publishes as fast as it gets answers is slowed to the rate of deliveries, and what waits stays short.
+// Accounts take turns.
 type backpressure struct {
 	active             atomic.Bool
 	turns              *fairlimit.Limiter
@@ -80,11 +79,12 @@ func (b *backpressure) wait(ctx context.Context, account string, events int) err
 		defer release()
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case time.Since(began) >= pacingWait || errors.Is(err, fairlimit.ErrSuperseded): // it waited
+	case time.Since(began) >= pacingWait: // it waited
 		return nil
 	default:
-		return &engine.Error{Code: engine.CodeBusy, Wait: time.Second, Message: "the router delivers as fast as it can, and too many requests of account " +
-			account + " wait to publish; nothing was stored, send the events again in a second, and from fewer connections"}
+		return &engine.Error{Code: engine.CodeBusy, Wait: time.Second, Message: "the router delivers as fast as it can, " +
+			"and too many requests of account " + account + " wait to publish; nothing was stored, " +
+			"send the events again in a second, and from fewer connections"}
 	}
 	p := &pacedRequest{events: float64(events), admitted: make(chan struct{})}
 	b.mu.Lock()

@@ -2,9 +2,9 @@ package dispatch
 
 import "math"
 
-// shareOfFree is the part of what is free that one holder may have: an account that holds nothing may
-// take three of four units; then another one three of four of the rest, and so on. So accounts whose
-// targets are down or slow leave room for the others, and nothing must be taken from them for it.
+// shareOfFree is how many times what is free an account may hold: alone it may take three of four units;
+// then another one three of four of the rest, and so on. So accounts whose targets are down or slow
+// leave room for the others, and nothing must be taken from them for it.
 // (These are the dynamic thresholds of shared switch buffers, by Choudhury and Hahne.)
 const shareOfFree = 3
 

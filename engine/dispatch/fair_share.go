@@ -17,11 +17,6 @@ import (
 // queueing, with the time that an attempt took as its length. An attempt is charged with the time
 // that the queue's last ones took when it starts, and with its own when it ends.
 
-// accountShare is how much one account may have in flight: this many times the places that nobody
-// uses. An account alone gets 3/4 of all places, two accounts 3/7 each, and some are always free for
-// an account that comes later.
-const accountShare = 3
-
 // turn is the position of a queue or an account among those that wait for a place. All fields are
 // guarded by scheduler.mu.
 type turn struct {
@@ -201,9 +196,10 @@ func (s *scheduler) forgetAccount(a *account) {
 	}
 }
 
-// mayStart reports whether an account may start an attempt; s.mu is held.
+// mayStart reports whether an account may start an attempt, by shareOfFree: an account alone gets 3/4
+// of all places, two accounts 3/7 each, and some are always free for one that comes later. s.mu is held.
 func (s *scheduler) mayStart(a *account) bool {
-	return a.inFlight < accountShare*(s.limits.workers-s.places)
+	return a.inFlight < shareOfFree*(s.limits.workers-s.places)
 }
 
 // waitForPlace adds q, which is in queueReady, to those of its account, and the account to those

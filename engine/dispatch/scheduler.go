@@ -29,7 +29,7 @@ type host interface {
 
 // limits are the constants of a scheduler.
 type limits struct {
-	workers       int           // attempts in flight; an account has a share, see accountShare
+	workers       int           // attempts in flight; an account has a share, see mayStart
 	groupCapacity int           // see dispatchqueue.GroupCapacity
 	entries       int64         // deliveries in memory
 	soon          time.Duration // see dispatchqueue.Queue.GoesSoon

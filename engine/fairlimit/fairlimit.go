@@ -17,7 +17,7 @@ var (
 	ErrSuperseded  = errors.New("a newer operation of the same caller took the place in the queue")
 )
 
-// Limits are the constants of a Limiter. A unit is whatever is limited: a slot, a byte.
+// Limits are the constants of a Limiter. A unit is whatever is limited: a place, a byte.
 type Limits struct {
 	Units      int64         // that may be in use
 	PerAccount int64         // of which one account may use so many; 0: all
@@ -185,7 +185,7 @@ func (h *Hold) Shrink(units int64) {
 	l.serve()
 }
 
-// enqueue adds an operation that must wait. What accounts used while nobody waited does not count
+// enqueue adds an operation that must wait. What accounts used while none waited does not count
 // against them, and what an account left unused is no credit.
 func (l *Limiter) enqueue(a *account, w *waiter) {
 	now := time.Now()

@@ -18,7 +18,7 @@ const (
 	// Above removeAbove percent of its limit, finished events are removed from the accounts that
 	// store more than their share, until removeTo percent are used. At the limit itself these
 	// accounts are refused. Above othersAbove, what can't be removed counts as lost, and the rest is
-	// shared without it. Above refuseAbove everyone is refused.
+	// shared without it. Above refuseAbove all are refused.
 	removeAbove, removeTo, othersAbove, refuseAbove = 90, 85, 105, 110
 	// maxShares is how many accounts are examined, those that store the most.
 	maxShares = 1000

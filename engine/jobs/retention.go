@@ -124,11 +124,14 @@ func (r *retention) repeat(step func() (rest time.Duration, more bool, err error
 		if err != nil || !more {
 			return err == nil, err
 		}
-		if !r.rest(rest) || r.most > 0 && time.Since(began) > r.most {
+		if !r.rest(rest) || r.timeIsOver(began) {
 			return false, nil
 		}
 	}
 }
+
+// timeIsOver reports whether a part of a run that began at a time must leave the rest to the next run.
+func (r *retention) timeIsOver(began time.Time) bool { return r.most > 0 && time.Since(began) > r.most }
 
 // small makes a step for repeat of one that takes about a millisecond of the writer's time.
 func small(step func() (more bool, err error)) func() (time.Duration, bool, error) {
@@ -280,9 +283,10 @@ func (r *retention) removeRequests(ctx context.Context) error {
 }
 
 // freeSpace removes finished events of any age, oldest first, of the accounts that store more than
-// their share while space is short.
+// their share while space is short. However many these are, it takes the time of one part of a run:
+// events whose retention is over go first.
 func (r *retention) freeSpace(ctx context.Context) error {
-	now := r.cfg.Now()
+	now, began := r.cfg.Now(), time.Now()
 	maps.DeleteFunc(r.exhausted, func(_ string, until time.Time) bool {
 		return !now.Before(until) || until.Sub(now) > time.Hour // the clock was set back
 	})
@@ -298,7 +302,7 @@ func (r *retention) freeSpace(ctx context.Context) error {
 				continue
 			}
 			n, err := r.removeEarly(ctx, over, now)
-			if removed += n; err != nil {
+			if removed += n; err != nil || r.timeIsOver(began) {
 				return err
 			}
 		}

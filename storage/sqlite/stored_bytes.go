@@ -205,7 +205,7 @@ func readRowSizes(conn *sqlite3.SQLiteConn) (map[string]string, error) {
 // countedTable is a table whose rows are counted.
 type countedTable struct {
 	kind  byteKind
-	owner string // SQL for a row's account; NULL if nobody's
+	owner string // SQL for a row's account; NULL if it has none
 }
 
 const ownerOfEvent = "(SELECT account FROM event WHERE id = event_id)"
@@ -217,7 +217,7 @@ var countedTables = map[string]countedTable{
 	"subscription":   {configBytes, "account"},
 	"script":         {configBytes, "account"},
 	"script_version": {configBytes, "(SELECT account FROM script WHERE id = script_id)"},
-	"event_type":     {configBytes, "''"}, // everybody's
+	"event_type":     {configBytes, "''"}, // of no account
 	"account":        {configBytes, "name"},
 	"api_key":        {configBytes, "account"},
 	"replay":         {configBytes, "account"},
