@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,7 @@ type Pruner struct {
 	catalog *catalog.Catalog
 	load    *ingest.LoadShedder
 	lag     atomic.Int64 // how long the events that were removed last had waited for it
+	running sync.Mutex   // held over a run: two at once would remove what is too much twice
 }
 
 // PrunerParts are the parts of the router that a Pruner uses.
@@ -92,16 +94,23 @@ func (p *Pruner) RetentionLoop() {
 		case <-p.load.StoreNearlyFull(): // a busy publisher may fill the rest before the next run
 			run = r.freeSpace
 		}
-		if err := run(ctx); err != nil && !p.life.IsStopping() {
+		if err := p.alone(ctx, run); err != nil && !p.life.IsStopping() {
 			p.log.Error("old events not removed", "error", err)
 		}
 	}
 }
 
+// alone calls run while no other run is in progress.
+func (p *Pruner) alone(ctx context.Context, run func(context.Context) error) error {
+	p.running.Lock()
+	defer p.running.Unlock()
+	return run(ctx)
+}
+
 // PruneNow removes everything that retention allows, without pauses.
 func (p *Pruner) PruneNow(ctx context.Context) error {
 	r := retention{Pruner: p, rest: func(time.Duration) bool { return true }, exhausted: map[string]time.Time{}}
-	return r.run(ctx)
+	return p.alone(ctx, r.run)
 }
 
 // run removes everything that retention allows, but gives no part of that more than its time: the
