@@ -246,6 +246,10 @@ func TestLoadShedding_DatabaseFullOfUnfinishedEvents(t *testing.T) {
 	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
+	testkit.WaitFor(t, "all its deliveries are dead", func() bool {
+		open, err := r.Store.OpenDeliveries(context.Background())
+		return err == nil && open[s.ID] == engine.BacklogCount{}
+	})
 	testkit.WaitFor(t, "there is room again", func() bool {
 		if err := r.Prune(context.Background()); err != nil {
 			t.Fatal(err)
