@@ -76,7 +76,7 @@ func New(cfg settings.Config, p Parts) *Catalog {
 	core.accounts = accounts
 	keys := &KeyRegistry{core: core, byText: map[[32]byte]*credential{}, byID: map[engine.ID]*credential{}}
 	eventTypes := &EventTypeRegistry{core: core}
-	scripts := &ScriptRegistry{core: core, filters: filter.NewCache(filterCacheBytes), sandbox: newLimitedTransformer(cfg.Transformer, cfg.Registerer)}
+	scripts := &ScriptRegistry{core: core, users: map[engine.ScriptRef]int{}, filters: filter.NewCache(filterCacheBytes), sandbox: newLimitedTransformer(cfg.Transformer, cfg.Registerer)}
 	subs := &SubscriptionRegistry{
 		core: core, eventTypes: eventTypes, scripts: scripts,
 		table: newSubscriptionTable(), index: newSubscriptionIndex(), matchTurns: newMatchTurns(cfg.Registerer),
@@ -137,9 +137,10 @@ func (c *Catalog) Accounts() []*engine.Account {
 
 // Retained counts the entries of the catalog's in-memory tables.
 func (c *Catalog) Retained() map[string]int {
+	defer c.changes.lock(context.Background())()
 	versions := 0
 	c.versions.Range(func(any, any) bool { versions++; return true })
 	return map[string]int{
-		"versions": versions, "consents": c.verifications.len(), "strikes": len(c.quarantine.suspects()), "deadlines": c.expiries.len(),
+		"versions": versions, "version users": len(c.users), "consents": c.verifications.len(), "strikes": len(c.quarantine.suspects()), "deadlines": c.expiries.len(),
 	}
 }

@@ -43,8 +43,8 @@ type CompiledFilter struct {
 	Err    error // set by once, or at once if the source is missing
 
 	once      sync.Once
-	compiled  *filter.Filter        // nil: every event; set by once
-	version   *engine.ScriptVersion // referenced so that it stays in memory
+	compiled  *filter.Filter // nil: every event; set by once
+	version   *heldVersion   // referenced so that it stays in memory
 	failures  atomic.Int64
 	lastError atomic.Pointer[string]
 	Streak    *Streak // of failed runs
@@ -58,7 +58,21 @@ type CompiledTransform struct {
 	Quarantined atomic.Bool                     // no delivery is attempted
 	Worked      atomic.Bool                     // it has succeeded at least once
 
-	version *engine.ScriptVersion // referenced so that it stays in memory
+	version *heldVersion // referenced so that it stays in memory
+}
+
+// versions returns the versions of scripts that the subscription uses; r may be nil.
+func (r *CompiledSubscription) versions() map[engine.ScriptKind]*engine.ScriptVersion {
+	used := map[engine.ScriptKind]*engine.ScriptVersion{}
+	if r == nil {
+		return used
+	}
+	for kind, v := range map[engine.ScriptKind]*heldVersion{engine.KindFilter: r.Filter.version, engine.KindTransform: r.Transform.version} {
+		if v != nil && v.Script != 0 {
+			used[kind] = &v.ScriptVersion
+		}
+	}
+	return used
 }
 
 // quarantineKey returns the transform's key in the quarantine; zero if there is no transform or it
@@ -137,7 +151,13 @@ func (reg *SubscriptionRegistry) CompiledTransform(ctx context.Context, r *Compi
 	if program := r.Transform.Program.Load(); program != nil {
 		return program, nil
 	}
+	held := r.Transform.version
 	compiled := reg.compilations.DoChan(r.Transform.Source, func() (any, error) {
+		if held != nil {
+			if program := held.program.Load(); program != nil {
+				return program, nil
+			}
+		}
 		ctx, cancel := context.WithTimeout(reg.life.StopContext(), compileTime)
 		defer cancel()
 		return reg.cfg.Transformer.Compile(scripts.ForAccount(ctx, r.Sub.Account), r.Transform.Source)
@@ -150,6 +170,9 @@ func (reg *SubscriptionRegistry) CompiledTransform(ctx context.Context, r *Compi
 			return nil, result.Err
 		}
 		program := result.Val.(*scripts.Program)
+		if held != nil {
+			held.program.Store(program)
+		}
 		r.Transform.Program.Store(program)
 		// From here on quarantineScript finds the subscription; an earlier quarantine is applied
 		// here.

@@ -19,6 +19,8 @@ const (
 	// Sizes of what is compiled, per byte of its source.
 	filterFactor = filter.BytesPerSourceByte
 	schemaFactor = 31
+	// A transform: its text, code and source map.
+	transformFactor = 5
 	// accountPart is the part of the memory that the objects of one account may take: a quarter.
 	accountPart = 4
 )
@@ -63,9 +65,17 @@ func sizeOfSubscription(s *engine.Subscription) int64 {
 	if s == nil {
 		return 0
 	}
-	n := len(s.Account) + len(s.TargetURL) + len(s.Reason) + len(s.Filter) + len(s.Transform) + len(s.Secret) + len(s.Description) + len(s.TargetKey) +
+	n := len(s.Account) + len(s.TargetURL) + len(s.Reason) + len(s.Secret) + len(s.Description) + len(s.TargetKey) +
 		textsIn(s.Events) + textsIn(s.VisibleHeaders) + sizeOfMap(s.Headers) + sizeOfMap(s.Metadata) + sizeOfMap(s.Names) + sizeOfJSON(s.Client)
-	return subscriptionSize + int64(n) + filterFactor*int64(len(s.Filter))
+	return subscriptionSize + int64(n) + sizeOfSource(engine.KindFilter, s.Filter) + sizeOfSource(engine.KindTransform, s.Transform)
+}
+
+// sizeOfSource returns the size of a filter or transform with what it is compiled to.
+func sizeOfSource(kind engine.ScriptKind, source string) int64 {
+	if kind == engine.KindFilter {
+		return (1 + filterFactor) * int64(len(source))
+	}
+	return transformFactor * int64(len(source))
 }
 
 func sizeOfScript(s *engine.Script) int64 {

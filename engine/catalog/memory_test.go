@@ -101,3 +101,86 @@ func TestMemory_CasesAreInTheStoreOnly(t *testing.T) {
 		t.Errorf("the script and its subscription count as %d bytes", n)
 	}
 }
+
+// TestMemory_VersionsInUseCountOnce: a version counts, with what it is compiled to, from its first
+// subscription to its last, and neither a subscription nor an activation takes it beyond the limit.
+func TestMemory_VersionsInUseCountOnce(t *testing.T) {
+	t.Parallel()
+	c := newTestCatalog(t)
+	ctx := engine.WithActor(t.Context(), engine.Actor{Key: &engine.Key{Name: "k", Admin: true}})
+	was := c.MemoryUse()
+	source := func(n int) string { return "data.a == \"" + strings.Repeat("x", n) + "\"" }
+	s, err := c.CreateScript(ctx, &engine.Script{Account: "a", Name: "f", Kind: engine.KindFilter}, source(1000), "me", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := s.ID.Format(engine.ScriptPrefix)
+	for _, n := range []int{2000, 3000} {
+		if _, _, err := c.AddScriptVersion(ctx, "a", id, source(n), nil, "me", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bare := c.MemoryUse()
+	subscribe := func(version int) (*engine.Subscription, error) {
+		return c.CreateSubscription(ctx, &engine.Subscription{Account: "a", Events: []string{"*"}, TargetURL: testTarget, FilterScript: engine.ScriptRef{Script: s.ID, Version: version}})
+	}
+	var made []*engine.Subscription
+	expect := func(what string, versions ...int) {
+		t.Helper()
+		want := int64(0)
+		for _, n := range versions {
+			want += sizeOfSource(engine.KindFilter, source(n))
+		}
+		for _, sub := range made {
+			want += sizeOfSubscription(sub)
+		}
+		if got := c.MemoryUse() - bare; got != want {
+			t.Errorf("%s: %d bytes, want %d", what, got, want)
+		}
+	}
+	add := func(version int) {
+		t.Helper()
+		sub, err := subscribe(version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, sub)
+	}
+	live := func(number int) error {
+		_, _, err := c.SetScriptLive(ctx, "a", id, number, AnyVersion, false)
+		return err
+	}
+	add(0)
+	expect("live", 1000)
+	add(0)
+	add(1)
+	expect("live and named by its number", 1000)
+	add(2)
+	expect("two versions", 1000, 2000)
+	if err := live(2); err != nil {
+		t.Fatal(err)
+	}
+	expect("the second is live, the first in use", 1000, 2000)
+	c.core.cfg.MaxCatalogBytes = accountPart * (c.MemoryUse() + 10_000)
+	if err := live(3); engine.ErrorCode(err) != engine.CodeStorageFull {
+		t.Errorf("a large version goes live: %v", err)
+	}
+	if _, err := subscribe(3); engine.ErrorCode(err) != engine.CodeStorageFull {
+		t.Errorf("a large version is used: %v", err)
+	}
+	add(0)
+	expect("a version in use has more users", 1000, 2000)
+	for len(made) > 0 {
+		if err := c.DeleteSubscription(ctx, "a", made[0].ID, AnyVersion); err != nil {
+			t.Fatal(err)
+		}
+		made = made[1:]
+	}
+	expect("nobody uses it")
+	if err := c.DeleteScript(ctx, "a", id, AnyVersion); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.MemoryUse(); got != was || len(c.users) != 0 {
+		t.Errorf("%d bytes and %d versions are left of %d", got, len(c.users), was)
+	}
+}

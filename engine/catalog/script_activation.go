@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"switchhook/engine"
@@ -57,7 +58,7 @@ func (act *ScriptActivator) SetScriptLive(ctx context.Context, account, idOrName
 	if !report.OK() && !force {
 		return nil, report, testFailure(fmt.Sprintf("version %d", number), notActivatedHint, report)
 	}
-	live, err := act.switchLive(ctx, account, s.ID, number, version)
+	live, err := act.switchLive(ctx, account, v, version)
 	return live, report, err
 }
 
@@ -73,7 +74,7 @@ func (act *ScriptActivator) reactivateVersion(ctx context.Context, account strin
 	if _, err := act.scripts.CompileScript(compiling, s, v.Source); errors.As(err, &se) && se.ScriptFault() && !force {
 		return nil, nil, &engine.Error{Code: engine.CodeConflict, Script: se, Message: fmt.Sprintf("version %d does not compile any more, so %s: %s", v.Number, notActivatedHint, se.Message)}
 	}
-	live, err := act.switchLive(ctx, account, s.ID, v.Number, version)
+	live, err := act.switchLive(ctx, account, v, version)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -84,21 +85,26 @@ func (act *ScriptActivator) reactivateVersion(ctx context.Context, account strin
 	return live, report, nil
 }
 
-// switchLive activates a version whose test cases ran without the lock; a change in between is an
+// switchLive activates the version v whose test cases ran without the lock; a change in between is an
 // error, not overwritten.
-func (act *ScriptActivator) switchLive(ctx context.Context, account string, id engine.ID, number int, version int64) (*engine.Script, error) {
+func (act *ScriptActivator) switchLive(ctx context.Context, account string, v *engine.ScriptVersion, version int64) (*engine.Script, error) {
 	defer act.changes.lock(ctx)()
-	now, err := act.scripts.Script(account, id.Format(engine.ScriptPrefix))
+	now, err := act.scripts.Script(account, v.Script.Format(engine.ScriptPrefix))
 	if err != nil {
 		return nil, err
 	}
 	if version != AnyVersion && version != now.Version {
 		return nil, staleVersion("script", now.Version, version)
 	}
-	if now, err = act.scripts.WithCases(ctx, now); err != nil || now.Live == number {
+	if now, err = act.scripts.WithCases(ctx, now); err != nil || now.Live == v.Number {
 		return now, err
 	}
-	return act.activate(ctx, now, number)
+	if len(act.followers(now.ID)) > 0 {
+		if err := act.checkMemory(ctx, now.Account, act.scripts.sizeIfUnused(now.Kind, v)); err != nil {
+			return nil, err
+		}
+	}
+	return act.activate(ctx, now, v.Number)
 }
 
 // activate makes a version live in all subscriptions that use the script and pin no other; the
@@ -108,12 +114,18 @@ func (act *ScriptActivator) activate(ctx context.Context, old *engine.Script, nu
 	if err != nil {
 		return nil, err
 	}
-	for _, user := range act.subs.ScriptUsers(s.ID) {
-		if user.FilterScript == (engine.ScriptRef{Script: s.ID}) || user.TransformScript == (engine.ScriptRef{Script: s.ID}) {
-			act.subs.replaceCompiled(user, nil)
-		}
+	for _, user := range act.followers(s.ID) {
+		act.subs.replaceCompiled(act.subs.CompileSubscription(user), nil)
 	}
 	return s, nil
+}
+
+// followers returns the subscriptions that use a script's live version.
+func (act *ScriptActivator) followers(id engine.ID) []*engine.Subscription {
+	live := engine.ScriptRef{Script: id}
+	return slices.DeleteFunc(act.subs.ScriptUsers(id), func(s *engine.Subscription) bool {
+		return s.FilterScript != live && s.TransformScript != live
+	})
 }
 
 // DeleteScript removes a script that no subscription uses. Errors: CodeNotFound, CodeStale,

@@ -11,11 +11,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"weak"
 
 	"switchhook/engine"
 	"switchhook/engine/settings"
 	"switchhook/engine/snowflake"
+	"switchhook/scripts"
 	"switchhook/scripts/filter"
 	"switchhook/scripts/scripteval"
 )
@@ -24,9 +26,17 @@ import (
 type ScriptRegistry struct {
 	*core
 	table[engine.ID, *engine.Script]
-	versions sync.Map // ScriptRef → weak.Pointer[ScriptVersion]; a compiled subscription holds the version
-	filters  *filter.Cache
-	sandbox  *limitedTransformer
+	versions sync.Map // ScriptRef → weak.Pointer[heldVersion]; a compiled subscription holds the version
+	// users counts the uses of versions by subscriptions; changes guards it.
+	users   map[engine.ScriptRef]int
+	filters *filter.Cache
+	sandbox *limitedTransformer
+}
+
+// heldVersion is a version in use, without Cases, that all its subscriptions share.
+type heldVersion struct {
+	engine.ScriptVersion
+	program atomic.Pointer[scripts.Program] // of a transform; nil until it is compiled
 }
 
 // filterCacheBytes is the memory of compiled filters, those in use among them.
@@ -326,8 +336,16 @@ func (reg *ScriptRegistry) ScriptVersions(ctx context.Context, q engine.ScriptVe
 // Version returns the number and the Source of a version, from memory if it is in use: sources never
 // change.
 func (reg *ScriptRegistry) Version(ctx context.Context, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
+	v, err := reg.version(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return &v.ScriptVersion, nil
+}
+
+func (reg *ScriptRegistry) version(ctx context.Context, ref engine.ScriptRef) (*heldVersion, error) {
 	if found, ok := reg.versions.Load(ref); ok {
-		if v := found.(weak.Pointer[engine.ScriptVersion]).Value(); v != nil {
+		if v := found.(weak.Pointer[heldVersion]).Value(); v != nil {
 			return v, nil
 		}
 	}
@@ -335,7 +353,7 @@ func (reg *ScriptRegistry) Version(ctx context.Context, ref engine.ScriptRef) (*
 	if err != nil {
 		return nil, err
 	}
-	v := &engine.ScriptVersion{Script: ref.Script, Number: ref.Version, Source: source}
+	v := &heldVersion{ScriptVersion: engine.ScriptVersion{Script: ref.Script, Number: ref.Version, Source: source}}
 	entry := weak.Make(v)
 	reg.versions.Store(ref, entry)
 	runtime.AddCleanup(v, func(versions *sync.Map) { versions.CompareAndDelete(ref, entry) }, &reg.versions)
@@ -344,9 +362,9 @@ func (reg *ScriptRegistry) Version(ctx context.Context, ref engine.ScriptRef) (*
 
 // resolve returns the version of the script that is a subscription's filter or transform; for an
 // inline source it returns a version that belongs to no script.
-func (reg *ScriptRegistry) resolve(ctx context.Context, own string, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
+func (reg *ScriptRegistry) resolve(ctx context.Context, own string, ref engine.ScriptRef) (*heldVersion, error) {
 	if ref.Script == 0 {
-		return &engine.ScriptVersion{Source: own}, nil
+		return &heldVersion{ScriptVersion: engine.ScriptVersion{Source: own}}, nil
 	}
 	s := reg.get(ref.Script)
 	if s == nil {
@@ -358,7 +376,36 @@ func (reg *ScriptRegistry) resolve(ctx context.Context, own string, ref engine.S
 	if ref.Version == 0 {
 		return nil, &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("the script %q has no live version yet", s.Name)}
 	}
-	return reg.Version(ctx, ref)
+	return reg.version(ctx, ref)
+}
+
+// useVersions counts the memory of the versions that r uses from now on instead of old; either may be
+// nil. The caller holds changes.
+func (reg *ScriptRegistry) useVersions(old, r *CompiledSubscription) {
+	count := func(c *CompiledSubscription, n int) {
+		for kind, v := range c.versions() {
+			was := reg.users[v.Ref()]
+			if now := was + n; now > 0 {
+				reg.users[v.Ref()] = now
+			} else {
+				delete(reg.users, v.Ref())
+			}
+			if was == 0 || was+n == 0 {
+				reg.memory.add(c.Sub.Account, int64(n)*sizeOfSource(kind, v.Source))
+			}
+		}
+	}
+	count(r, 1)
+	count(old, -1)
+}
+
+// sizeIfUnused returns how much memory a version of a script takes that no subscription uses yet; 0 if one
+// does. The caller holds changes.
+func (reg *ScriptRegistry) sizeIfUnused(kind engine.ScriptKind, v *engine.ScriptVersion) int64 {
+	if reg.users[v.Ref()] > 0 {
+		return 0
+	}
+	return sizeOfSource(kind, v.Source)
 }
 
 // CheckScriptUse validates a subscription's filter or transform and returns its source.

@@ -43,6 +43,7 @@ func (reg *SubscriptionRegistry) load(ctx context.Context) error {
 			}
 		}
 		r := reg.CompileSubscription(s)
+		reg.scripts.useVersions(nil, r)
 		reg.index.replace(nil, r)
 		reg.table.put(r)
 		reg.memory.add(s.Account, sizeOfSubscription(s))
@@ -207,8 +208,13 @@ func (reg *SubscriptionRegistry) putSubscription(ctx context.Context, s *engine.
 		return err
 	}
 	old := reg.Lookup(s.ID)
+	r := reg.CompileSubscription(s)
 	added := sizeOfSubscription(s) - sizeOfSubscription(old)
-	if err := reg.checkMemory(ctx, s.Account, added); err != nil {
+	unused := int64(0)
+	for kind, v := range r.versions() {
+		unused += reg.scripts.sizeIfUnused(kind, v)
+	}
+	if err := reg.checkMemory(ctx, s.Account, added+unused); err != nil {
 		return err
 	}
 	// Set before it is active: otherwise, after a crash, deliveries that waited could be too old.
@@ -222,21 +228,21 @@ func (reg *SubscriptionRegistry) putSubscription(ctx context.Context, s *engine.
 		return err
 	}
 	reg.memory.add(s.Account, added)
-	reg.replaceCompiled(s, program)
+	reg.replaceCompiled(r, program)
 	reg.expiries.add(s)
 	return nil
 }
 
-// replaceCompiled compiles the current state of a subscription and indexes it; the caller holds
-// changes.
-func (reg *SubscriptionRegistry) replaceCompiled(s *engine.Subscription, program *scripts.Program) {
+// replaceCompiled indexes the current state of a subscription; the caller holds changes.
+func (reg *SubscriptionRegistry) replaceCompiled(r *CompiledSubscription, program *scripts.Program) {
+	s := r.Sub
 	old := reg.table.get(s.ID)
-	r := reg.CompileSubscription(s)
 	if program != nil && program.Source == r.Transform.Source { // a version may have gone live since it was compiled
 		r.Transform.Program.Store(program)
 		r.Transform.Quarantined.Store(reg.quarantine.contains(quarantineKey{s.Account, program.Hash}) != "")
 	}
 	r.inheritStreaks(old)
+	reg.scripts.useVersions(old, r)
 	reg.index.replace(old, r)
 	reg.table.put(r)
 	reg.verifications.end(s.ID, s.Verification.Secret)
@@ -290,6 +296,7 @@ func (reg *SubscriptionRegistry) dropSubscription(ctx context.Context, s *engine
 	if err := reg.store.DeleteSubscription(ctx, s.ID); err != nil {
 		return err
 	}
+	reg.scripts.useVersions(reg.table.get(s.ID), nil)
 	reg.index.replace(reg.table.get(s.ID), nil)
 	reg.table.remove(s.ID)
 	reg.memory.add(s.Account, -sizeOfSubscription(s))

@@ -79,7 +79,7 @@ func TestRetained_DeletedObjectsLeaveNothing(t *testing.T) {
 	}
 	c.Advance(2 * time.Minute)
 	// One subscription is left with its deadline, and the stats of sources that have no script.
-	want := map[string]int{"versions": 0, "meters": 0, "consents": 0, "strikes": 0, "deadlines": 1, "script stats": 1}
+	want := map[string]int{"versions": 0, "version users": 0, "meters": 0, "consents": 0, "strikes": 0, "deadlines": 1, "script stats": 1}
 	testkit.WaitFor(t, "nothing else is left", func() bool {
 		runtime.GC()
 		r.Tidy(c.Now())

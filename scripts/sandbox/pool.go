@@ -138,6 +138,7 @@ func (p *Pool) Compile(ctx context.Context, source string) (*scripts.Program, er
 	if out.program == nil || out.program.Hash != transform.Hash(source) || out.program.Source != source {
 		return nil, &scripts.Error{Phase: scripts.PhaseCrash, Message: "crashed: the process gave a malformed answer"}
 	}
+	out.program.Source = source // not another copy of it
 	return out.program, nil
 }
 
