@@ -38,7 +38,7 @@ type Verifier struct {
 	client     *target.Client
 	resources  *resources.Tracker
 
-	slots    *fairlimit.Limiter  // one for each request in flight
+	places   *fairlimit.Limiter  // one for each request in flight
 	rates    *fairlimit.Rates    // of targets that are asked
 	limiters [1024]*rate.Limiter // of Confirm, by subscription id
 }
@@ -59,10 +59,10 @@ const (
 func newVerifier(core *core, eventTypes *EventTypeRegistry, subs *SubscriptionRegistry, p Parts) *Verifier {
 	v := &Verifier{
 		core: core, eventTypes: eventTypes, subs: subs, client: p.Client, resources: p.Resources,
-		slots: fairlimit.New(fairlimit.Limits{Units: maxVerifications, PerAccount: maxAccountVerifications, Wait: verificationWait}),
-		rates: fairlimit.NewRates(verificationRate, verificationBurst),
+		places: fairlimit.New(fairlimit.Limits{Units: maxVerifications, PerAccount: maxAccountVerifications, Wait: verificationWait}),
+		rates:  fairlimit.NewRates(verificationRate, verificationBurst),
 	}
-	core.cfg.Registerer.MustRegister(telemetry.NewPlacesCollector("verifications", v.slots))
+	core.cfg.Registerer.MustRegister(telemetry.NewPlacesCollector("verifications", v.places))
 	for i := range v.limiters {
 		v.limiters[i] = rate.NewLimiter(confirmRate, confirmBurst)
 	}
@@ -185,7 +185,7 @@ func (v *Verifier) verifyInBackground(s *engine.Subscription) <-chan struct{} {
 	return confirmed
 }
 
-// requestVerification sends a request to the target of s as soon as there is a slot and the router has the
+// requestVerification sends a request to the target of s as soon as there is a place and the router has the
 // resources. open is false if the verification is no longer pending, or the router stops.
 func (v *Verifier) requestVerification(ctx context.Context, s *engine.Subscription) (rate int, ok, open bool) {
 	for pause := resources.FirstShortWait; ; pause = min(2*pause, resources.MaxShortWait) {
@@ -200,9 +200,9 @@ func (v *Verifier) requestVerification(ctx context.Context, s *engine.Subscripti
 	}
 }
 
-// requestOnce waits for a slot and sends a request; why is the resource that the router lacked.
+// requestOnce waits for a place and sends a request; why is the resource that the router lacked.
 func (v *Verifier) requestOnce(ctx context.Context, s *engine.Subscription) (rate int, ok, open bool, why *resources.Shortage) {
-	release, err := v.slots.Acquire(ctx, s.Account, "", 1)
+	release, err := v.places.Acquire(ctx, s.Account, "", 1)
 	if err != nil {
 		return 0, false, false, nil
 	}

@@ -36,8 +36,8 @@ const (
 )
 
 const (
-	slotWait    = 250 * time.Millisecond // of an evaluation that has its slot for long
-	previewWait = 2 * time.Second        // previews are short, so that a slot will come
+	placeWait   = 250 * time.Millisecond // of an evaluation that has its place for long
+	previewWait = 2 * time.Second        // previews are short, so that a place will come
 )
 
 // Evaluator answers what would happen to an event: previews, samples, comparisons, test sends.
@@ -75,9 +75,9 @@ func New(cfg settings.Config, p Parts) *Evaluator {
 		cfg: cfg, store: cfg.Store, traces: p.Traces, life: p.Lifecycle, catalog: p.Catalog,
 		sender: p.Sender, dispatcher: p.Dispatcher, publisher: p.Publisher, load: p.LoadShedder, resources: p.Resources,
 		previews:        fairlimit.New(fairlimit.Limits{Units: maxPreviews, PerAccount: maxAccountPreviews, Wait: previewWait}),
-		comparisons:     fairlimit.New(fairlimit.Limits{Units: maxComparisons, PerAccount: maxAccountComparisons, Wait: slotWait}),
+		comparisons:     fairlimit.New(fairlimit.Limits{Units: maxComparisons, PerAccount: maxAccountComparisons, Wait: placeWait}),
 		comparisonPages: fairlimit.New(fairlimit.Limits{Units: maxComparisonPages, Wait: comparisonTimeout}),
-		testSends:       fairlimit.New(fairlimit.Limits{Units: maxTestSends, PerAccount: maxAccountTestSends, Wait: slotWait}),
+		testSends:       fairlimit.New(fairlimit.Limits{Units: maxTestSends, PerAccount: maxAccountTestSends, Wait: placeWait}),
 		testRates:       fairlimit.NewRates(testRate, testBurst),
 	}
 	cfg.Registerer.MustRegister(
@@ -89,7 +89,7 @@ func New(cfg settings.Config, p Parts) *Evaluator {
 	return e
 }
 
-// acquire waits for a slot; what names the operations in the error. Errors: CodeBusy, CodeSuperseded.
+// acquire waits for a place; what names the operations in the error. Errors: CodeBusy, CodeSuperseded.
 func acquire(ctx context.Context, l *fairlimit.Limiter, what, account, caller string) (release func(), err error) {
 	release, err = l.Acquire(ctx, account, caller, 1)
 	switch {

@@ -26,7 +26,7 @@ type Replayer struct {
 	life       *lifecycle.Lifecycle
 	catalog    *catalog.Catalog
 	dispatcher *dispatch.Dispatcher
-	slots      *fairlimit.Limiter // one for each replay that is reading
+	places     *fairlimit.Limiter // one for each replay that is reading
 
 	mu   sync.Mutex
 	jobs map[engine.ID]*replayJob // unfinished replays
@@ -34,13 +34,13 @@ type Replayer struct {
 
 // NewReplayer returns a Replayer without replays; LoadReplays reads them.
 func NewReplayer(cfg settings.Config, catalog *catalog.Catalog, dispatcher *dispatch.Dispatcher, life *lifecycle.Lifecycle) *Replayer {
-	slots := fairlimit.New(fairlimit.Limits{
-		Units: maxConcurrentReplays, PerAccount: maxAccountReplays, Wait: replaySlotWait,
+	places := fairlimit.New(fairlimit.Limits{
+		Units: maxConcurrentReplays, PerAccount: maxAccountReplays, Wait: replayPlaceWait,
 	})
-	cfg.Registerer.MustRegister(telemetry.NewPlacesCollector("replays", slots))
+	cfg.Registerer.MustRegister(telemetry.NewPlacesCollector("replays", places))
 	return &Replayer{
 		store: cfg.Store, log: cfg.Logger, life: life, catalog: catalog, dispatcher: dispatcher,
-		slots: slots, jobs: map[engine.ID]*replayJob{},
+		places: places, jobs: map[engine.ID]*replayJob{},
 	}
 }
 

@@ -32,10 +32,10 @@ type replayJob struct {
 
 const (
 	// Replays that read at the same time, of all accounts and of one; waiting for the rate or the target
-	// needs no slot.
+	// needs no place.
 	maxConcurrentReplays, maxAccountReplays = 4, 2
 
-	replaySlotWait   = time.Minute // then it tries again
+	replayPlaceWait  = time.Minute // then it tries again
 	replayPage       = 100         // deliveries or events of one step
 	maxReplayBatch   = 32          // enqueued at the same time
 	replayRetryDelay = 100 * time.Millisecond
@@ -186,7 +186,7 @@ func (rep *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace *rat
 	case rep.dispatcher.Waiting(to.ID) >= dispatchqueue.LowWater: // live deliveries go first, the rest waits in the store
 		return replayRetryDelay, nil
 	}
-	release, err := rep.slots.Acquire(ctx, r.Account, "", 1)
+	release, err := rep.places.Acquire(ctx, r.Account, "", 1)
 	if err != nil {
 		return replayRetryDelay, nil
 	}

@@ -36,11 +36,11 @@ type Monitor struct {
 
 // New returns a Monitor.
 func New(cfg settings.Config, catalog *catalog.Catalog, life *lifecycle.Lifecycle) *Monitor {
-	slots := fairlimit.New(fairlimit.Limits{Units: maxConcurrentShadows, PerAccount: maxAccountShadows})
-	cfg.Registerer.MustRegister(telemetry.NewPlacesCollector("shadow_runs", slots))
+	places := fairlimit.New(fairlimit.Limits{Units: maxConcurrentShadows, PerAccount: maxAccountShadows})
+	cfg.Registerer.MustRegister(telemetry.NewPlacesCollector("shadow_runs", places))
 	return &Monitor{
 		cfg: cfg, log: cfg.Logger, life: life, catalog: catalog,
-		shadows: shadows{byID: map[engine.ID]*shadow{}, slots: slots},
+		shadows: shadows{byID: map[engine.ID]*shadow{}, places: places},
 	}
 }
 
@@ -144,7 +144,7 @@ func (m *Monitor) CompareTransform(r *catalog.CompiledSubscription, ev *engine.E
 	if err != nil {
 		return
 	}
-	release, err := m.shadows.slots.Acquire(context.Background(), r.Sub.Account, "", 1)
+	release, err := m.shadows.places.Acquire(context.Background(), r.Sub.Account, "", 1)
 	if err != nil {
 		sh.skip()
 		return

@@ -28,9 +28,9 @@ const (
 
 // shadows holds the running candidates. The zero value is empty.
 type shadows struct {
-	mu    sync.RWMutex
-	byID  map[engine.ID]*shadow
-	slots *fairlimit.Limiter
+	mu     sync.RWMutex
+	byID   map[engine.ID]*shadow
+	places *fairlimit.Limiter
 }
 
 type shadow struct {
