@@ -153,10 +153,8 @@ func (reg *SubscriptionRegistry) CompiledTransform(ctx context.Context, r *Compi
 	}
 	held := r.Transform.version
 	compiled := reg.compilations.DoChan(r.Transform.Source, func() (any, error) {
-		if held != nil {
-			if program := held.program.Load(); program != nil {
-				return program, nil
-			}
+		if program := held.program.Load(); program != nil {
+			return program, nil
 		}
 		ctx, cancel := context.WithTimeout(reg.life.StopContext(), compileTime)
 		defer cancel()
@@ -169,10 +167,7 @@ func (reg *SubscriptionRegistry) CompiledTransform(ctx context.Context, r *Compi
 		if result.Err != nil {
 			return nil, result.Err
 		}
-		program := result.Val.(*scripts.Program)
-		if held != nil {
-			held.program.Store(program)
-		}
+		program := held.share(result.Val.(*scripts.Program))
 		r.Transform.Program.Store(program)
 		// From here on quarantineScript finds the subscription; an earlier quarantine is applied
 		// here.

@@ -58,7 +58,7 @@ func (c *core) checkMemory(ctx context.Context, account string, n int64) error {
 	if have+n <= most {
 		return nil
 	}
-	return engine.StorageFull("%s subscriptions, scripts and event types take %d bytes of memory, and %d are allowed, so these %d more don't fit: delete subscriptions (GET /api/v1/subscriptions?inline=true lists those of targets) or scripts that are not needed, or have --max-catalog-bytes raised", what, have, most, n)
+	return engine.StorageFull("%s subscriptions, scripts in use and event types take %d bytes of memory, and %d are allowed, so these %d more don't fit: delete subscriptions (GET /api/v1/subscriptions?inline=true lists those of targets) or scripts that are not needed, or have --max-catalog-bytes raised", what, have, most, n)
 }
 
 func sizeOfSubscription(s *engine.Subscription) int64 {

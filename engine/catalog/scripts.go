@@ -39,6 +39,12 @@ type heldVersion struct {
 	program atomic.Pointer[scripts.Program] // of a transform; nil until it is compiled
 }
 
+// share returns the program that all subscriptions of the version use: the first one that was compiled.
+func (v *heldVersion) share(program *scripts.Program) *scripts.Program {
+	v.program.CompareAndSwap(nil, program)
+	return v.program.Load()
+}
+
 // filterCacheBytes is the memory of compiled filters, those in use among them.
 const filterCacheBytes = 64 << 20
 

@@ -238,7 +238,7 @@ func (reg *SubscriptionRegistry) replaceCompiled(r *CompiledSubscription, progra
 	s := r.Sub
 	old := reg.table.get(s.ID)
 	if program != nil && program.Source == r.Transform.Source { // a version may have gone live since it was compiled
-		r.Transform.Program.Store(program)
+		r.Transform.Program.Store(r.Transform.version.share(program))
 		r.Transform.Quarantined.Store(reg.quarantine.contains(quarantineKey{s.Account, program.Hash}) != "")
 	}
 	r.inheritStreaks(old)

@@ -166,6 +166,36 @@ func (r *rig) mustScript(name string) *engine.Script {
 	return s
 }
 
+// TestScripts_SubscriptionsShareTheProgram: a script's code is in memory once, however many subscriptions
+// use it and whenever they compiled it.
+func TestScripts_SubscriptionsShareTheProgram(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil)
+	s := r.script(engine.KindTransform, "t", "export default () => 'one'", "export default () => 'two'")
+	var subs []*engine.Subscription
+	for range 3 {
+		subs = append(subs, r.subscribe(func(u *engine.Subscription) { u.TransformScript.Script = s.ID }))
+	}
+	same := func(when string) {
+		t.Helper()
+		ev := r.publish("order.created", "1")
+		first := r.Compiled(subs[0].ID)
+		for _, u := range subs {
+			r.delivery(ev.ID, u, engine.StateSucceeded)
+			if p := r.Compiled(u.ID).Transform.Program.Load(); p == nil || p != first.Transform.Program.Load() {
+				t.Errorf("%s: a program of its own", when)
+			}
+		}
+	}
+	same("created")
+	r.goLive(s, 2)
+	same("another version is live")
+	r.update(subs[1], func(u *engine.Subscription) { u.Description = "changed" })
+	same("changed")
+	r.restart()
+	same("restarted")
+}
+
 func TestScripts_SurviveRestart(t *testing.T) {
 	t.Parallel()
 	r := start(t, nil)
