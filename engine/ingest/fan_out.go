@@ -2,14 +2,15 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"switchhook/engine"
-	"switchhook/engine/dispatch"
 	"switchhook/engine/fairlimit"
+	"switchhook/engine/lifecycle"
 	"switchhook/engine/telemetry"
 )
 
@@ -38,27 +39,37 @@ type fanOut struct {
 	release    func() // nil: it has no place
 }
 
-// add counts the deliveries of one of a number of events. before is called before it waits for a place.
-// Error: CodeInvalid, CodeBusy.
-func (f *fanOut) add(ctx context.Context, prepared *dispatch.PreparedEvent, events int, before func()) error {
-	ev := prepared.Event
+// errManyDeliveries says that a request needs a place before its events are prepared. While it waits they
+// must have no ids: these would keep the watermark, which all accounts share, from rising.
+var errManyDeliveries = errors.New("more deliveries than are allowed without a place")
+
+// add counts the deliveries of one of a number of events. Errors: errManyDeliveries, CodeInvalid.
+func (f *fanOut) add(ev *engine.Event, events int) error {
 	f.deliveries += len(ev.Targets)
-	if f.deliveries <= fewDeliveries || engine.Operational(ev.Type) {
+	switch {
+	case f.deliveries <= fewDeliveries || engine.Operational(ev.Type):
 		return nil
-	}
-	if events > 1 && f.deliveries > maxListDeliveries {
-		return engine.InvalidField("events", engine.FieldTooMany, "of the list match so many subscriptions that they lead to more than %d deliveries; send fewer in a request", maxListDeliveries)
-	}
-	if f.release != nil {
-		return nil
-	}
-	before()
-	var err error
-	if f.release, err = f.places.Acquire(ctx, ev.Account, "", 1); err != nil {
-		return &engine.Error{Code: engine.CodeBusy, Wait: time.Second, Message: fmt.Sprintf(
-			"too many requests with more than %d deliveries are in progress, and this one had no turn for %s; nothing was stored, use fewer connections", fewDeliveries, fanOutWait)}
+	case events > 1 && f.deliveries > maxListDeliveries:
+		return engine.InvalidField("events", engine.FieldTooMany,
+			"of the list match so many subscriptions that they lead to more than %d deliveries; send fewer in a request", maxListDeliveries)
+	case f.release == nil:
+		return errManyDeliveries
 	}
 	return nil
+}
+
+// acquire waits for a place; ctx ends when the router stops. Errors: CodeBusy, CodeUnavailable.
+func (f *fanOut) acquire(ctx context.Context, account string) (err error) {
+	f.release, err = f.places.Acquire(ctx, account, "", 1)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return lifecycle.ErrStopping()
+	}
+	return &engine.Error{Code: engine.CodeBusy, Wait: time.Second, Message: fmt.Sprintf(
+		"too many requests with more than %d deliveries are in progress, and this one had no place for %s; nothing was stored, use fewer connections",
+		fewDeliveries, fanOutWait)}
 }
 
 // end gives the place back.

@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -85,6 +86,12 @@ func (p *Publisher) publish(ctx context.Context, inputs []engine.EventInput) ([]
 	fan := fanOut{places: p.fanOut}
 	defer fan.end()
 	batch, err := p.prepareAll(inputs, targets, &fan)
+	if errors.Is(err, errManyDeliveries) {
+		p.dispatcher.ReleaseWaiting() // what waits for the ids that were given up must not wait any longer
+		if err = fan.acquire(p.life.StopContext(), inputs[0].Account); err == nil {
+			batch, err = p.prepareAll(inputs, targets, &fan)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +112,7 @@ func (p *Publisher) publish(ctx context.Context, inputs []engine.EventInput) ([]
 	return accepted, nil
 }
 
-// prepareAll prepares all events or none.
+// prepareAll prepares all events or none. Error: that of fanOut.add, too.
 func (p *Publisher) prepareAll(inputs []engine.EventInput, targets [][]engine.ID, fan *fanOut) ([]dispatch.PreparedEvent, error) {
 	now := p.cfg.Now()
 	ctx := p.life.StopContext()
@@ -115,6 +122,7 @@ func (p *Publisher) prepareAll(inputs []engine.EventInput, targets [][]engine.ID
 	spent := p.catalog.BeginMatching(ctx, inputs[0].Account)
 	defer spent.End()
 	batch := make([]dispatch.PreparedEvent, len(inputs))
+	fan.deliveries = 0
 	for i := range inputs {
 		var err error
 		if batch[i], err = p.prepare(&inputs[i], now, &spent); err != nil {
@@ -124,7 +132,7 @@ func (p *Publisher) prepareAll(inputs []engine.EventInput, targets [][]engine.ID
 		if targets != nil {
 			batch[i].Event.Targets = withTargets(batch[i].Event.Targets, targets[i])
 		}
-		if err := fan.add(ctx, &batch[i], len(inputs), spent.End); err != nil {
+		if err := fan.add(batch[i].Event, len(inputs)); err != nil {
 			p.abandon(batch[:i+1])
 			return nil, err
 		}
