@@ -17,6 +17,9 @@ const (
 	probeHostAfter = 100
 	// probeHostEvery is the shortest time between two probes of a host.
 	probeHostEvery = time.Second
+	// formerHosts is how many hosts are remembered that have accepted nothing and lost their last
+	// subscription, so that a new subscription does not begin with probeHostAfter attempts again.
+	formerHosts = 10_000
 )
 
 // hostState says how many attempts may go to a host.
@@ -41,8 +44,8 @@ const (
 // has accepted one is left to the circuit breakers of its subscriptions, so that a path which fails
 // does not stop the others. The limits are an account's own: it can't stop those of another one.
 //
-// A shield exists while a subscription or an attempt refers to it. Its fields are guarded by
-// scheduler.mu.
+// A shield exists while a subscription or an attempt refers to it, and may be remembered after that.
+// Its fields are guarded by scheduler.mu.
 type hostShield struct {
 	origin   string
 	users    int // subscriptions, and attempts in flight
@@ -133,17 +136,28 @@ func (s *scheduler) setShield(q *queue, r *catalog.CompiledSubscription) {
 	}
 	h := a.hosts[origin]
 	if h == nil {
-		h = &hostShield{origin: origin, waiting: waitHeap[*queue]{less: byUse[*queue]}}
+		former := hostOfAccount{a.name, origin}
+		if h, _ = s.formerHosts.Get(former); h == nil {
+			h = &hostShield{origin: origin, waiting: waitHeap[*queue]{less: byUse[*queue]}}
+		}
+		s.formerHosts.Remove(former)
 		a.hosts[origin] = h
 	}
 	h.users++
 	q.shield = h
 }
 
+// hostOfAccount names a shield.
+type hostOfAccount struct{ account, origin string }
+
 // releaseShield ends one use of a shield, and drops it after the last; s.mu is held.
 func (s *scheduler) releaseShield(a *account, h *hostShield) {
-	if h.users--; h.users == 0 {
-		delete(a.hosts, h.origin)
+	if h.users--; h.users > 0 {
+		return
+	}
+	delete(a.hosts, h.origin)
+	if h.failures > 0 {
+		s.formerHosts.Add(hostOfAccount{a.name, h.origin}, h)
 	}
 }
 

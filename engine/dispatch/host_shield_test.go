@@ -93,6 +93,26 @@ func TestHostShield_HostThatNeverAcceptedGetsLittle(t *testing.T) {
 	}
 }
 
+// New subscriptions of a host that accepts nothing don't begin anew.
+func TestHostShield_IsRememberedWithoutSubscriptions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newFairnessRun(512)
+		m.limits.hostInFlight = 64
+		const rounds = 5
+		for i := range engine.ID(rounds) {
+			m.answer(100+i, notFound)
+			m.subscribeTo("http://victim.example/", "a", 100+i, 10*time.Millisecond, 300)
+			time.Sleep(3 * time.Second)
+			m.removeSubscription(100 + i)
+			time.Sleep(time.Second) // its last attempt has ended
+		}
+		if n := m.total(100); n < probeHostAfter || n > probeHostAfter+4*rounds {
+			t.Errorf("%d attempts of %d subscriptions, one after the other", n, rounds)
+		}
+		m.finish()
+	})
+}
+
 // A host that accepts some deliveries is not stopped by a path that fails.
 func TestHostShield_FailingPathDoesNotStopOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

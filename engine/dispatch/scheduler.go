@@ -12,6 +12,8 @@ import (
 	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/resources"
 	"switchhook/engine/retry"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // host is what a scheduler needs of its owner. It is called with scheduler.mu held, so no method
@@ -80,9 +82,11 @@ type scheduler struct {
 	// those with too many in flight are in full.
 	places   int // taken: attempts in flight
 	accounts map[string]*account
-	clock    fairClock // of the accounts
-	eligible waitHeap[*account]
-	full     waitHeap[*account]
+	// formerHosts are the shields of hosts without subscriptions that have accepted nothing.
+	formerHosts *simplelru.LRU[hostOfAccount, *hostShield]
+	clock       fairClock // of the accounts
+	eligible    waitHeap[*account]
+	full        waitHeap[*account]
 }
 
 func newScheduler(h host, l limits) *scheduler {
@@ -92,6 +96,10 @@ func newScheduler(h host, l limits) *scheduler {
 		eligible: waitHeap[*account]{less: byUse[*account]}, full: waitHeap[*account]{less: byInFlight},
 	}
 	s.wake = sync.NewCond(&s.mu)
+	var err error
+	if s.formerHosts, err = simplelru.NewLRU[hostOfAccount, *hostShield](formerHosts, nil); err != nil {
+		panic(err) // the size is positive
+	}
 	return s
 }
 
