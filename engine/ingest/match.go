@@ -6,6 +6,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
+	"switchhook/engine/lifecycle"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
 )
@@ -41,7 +42,7 @@ func (p *Publisher) match(
 			// A stop does not wait for users' filters; operational events are published last and
 			// would be lost.
 			if p.life.IsStopping() && !engine.Operational(ev.Type) {
-				return nil, catalog.ErrFiltersTooSlow
+				return nil, lifecycle.ErrStopping()
 			}
 			if err := spent.Check(); err != nil {
 				return nil, err
