@@ -3,6 +3,7 @@ package cmd
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -118,5 +119,13 @@ func changeMany(ctx context.Context, w *hostileWorld) {
 	c := w.hostile()
 	concurrently(ctx, 400, func(ctx context.Context, i int) {
 		c.UpdateSubscription(ctx, w.changed[i%manyChanged], api.SubscriptionRequest{Description: api.Some(fmt.Sprint(i))})
+	})
+}
+
+// previewManyValues previews events of as many JSON values as fit into a body, with keys of several accounts.
+func previewManyValues(ctx context.Context, w *hostileWorld) {
+	body := `{"transform":"export default e => e.data.length","event":{"type":"a","data":[` + strings.Repeat("1,", 500_000) + "1]}}"
+	concurrently(ctx, 40, func(ctx context.Context, i int) {
+		w.account(scriptAccounts[i%len(scriptAccounts)]).Do(ctx, http.MethodPost, "/api/v1/preview", json.RawMessage(body), nil)
 	})
 }

@@ -73,6 +73,7 @@ var attacks = []attack{
 	{name: "unfinished bodies", run: sendUnfinishedBodies},
 	{name: "unfinished bodies without a key", run: sendUnfinishedBodiesWithoutKey},
 	{name: "unfinished chunked bodies of two accounts", run: sendUnfinishedChunks},
+	{name: "JSON of many values", run: previewManyValues},
 	{name: "large bodies on many connections", run: publishLargeOnManyConns},
 	{name: "publishing on 2,000 connections", run: publishOnManyConns},
 	{name: "changes of 300 subscriptions", prepare: prepareManyChanges, run: changeMany},

@@ -266,6 +266,24 @@ func TestAudit_EntrySizeIsBounded(t *testing.T) {
 	}
 }
 
+// TestQuota_StoredBytesOfTargets: small events that match many subscriptions are refused before they
+// take an account beyond its quota.
+func TestQuota_StoredBytesOfTargets(t *testing.T) {
+	r := start(t, setup{})
+	for i := range 5 {
+		r.acme.subscribe("a", fmt.Sprint(anywhere, "/", i))
+	}
+	used := r.acme.usedBytes("acme")
+	r.admin.do("PUT", "/api/v1/accounts/acme", object{"quota": object{"stored_bytes": used + 5000}}).want(201)
+	list := slices.Repeat([]any{object{"type": "a", "data": 1}}, 15)
+	r.acme.post("/api/v1/events", list).refused(507, "", fmt.Sprintf("these %d bytes don't fit", 15*5*engine.RowBytes))
+	// The change of the quota is in the audit log.
+	if now := r.acme.usedBytes("acme"); now > used+1000 {
+		t.Errorf("%d bytes are stored after a refusal, %d before", now, used)
+	}
+	r.acme.post("/api/v1/events", list[:1]).want(202)
+}
+
 func TestQuota_StoredBytesConcurrentPublish(t *testing.T) {
 	const limit = 10_000
 	r := start(t, setup{quota: engine.Quota{StoredBytes: limit}})

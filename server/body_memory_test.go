@@ -37,10 +37,12 @@ func eventOf(size int) string {
 	return strings.Replace(frame, `""`, `"`+strings.Repeat("x", size-len(frame))+`"`, 1)
 }
 
-// inUse returns the bytes of bodies that are counted.
-func (r *testServer) bodiesInUse() string {
+// bodiesInUse returns the bytes of bodies that are counted.
+func (r *testServer) bodiesInUse() string { return r.placesInUse("bodies") }
+
+func (r *testServer) placesInUse(kind string) string {
 	for line := range strings.Lines(string(r.admin.get("/metrics").want(200).body)) {
-		if n, ok := strings.CutPrefix(line, `switchhook_places_in_use{kind="bodies"} `); ok {
+		if n, ok := strings.CutPrefix(line, fmt.Sprintf("switchhook_places_in_use{kind=%q} ", kind)); ok {
 			return strings.TrimSpace(n)
 		}
 	}
@@ -143,4 +145,26 @@ func TestBodies_MemoryIsGivenBack(t *testing.T) {
 		t.Errorf("answered %d", res.StatusCode)
 	}
 	eventually(t, "too large: it is given back", func() bool { return r.bodiesInUse() == "0" })
+}
+
+// A document of many values takes memory until its request is answered: one that comes meanwhile waits,
+// or is refused.
+func TestBodies_DocumentsAreShared(t *testing.T) {
+	t.Parallel()
+	r := start(t, setup{maxBodies: 4 << 20, bodyWait: 10 * time.Millisecond})
+	many := "[" + strings.Repeat("1,", 200_000) + "1]"
+	slow := `{"transform":"export default () => { for (;;) {} }","event":{"type":"a","data":` + many + `}}`
+	eventually(t, "one of two is refused", func() bool {
+		first := make(chan *answer)
+		go func() { first <- r.acme.post("/api/v1/preview", slow) }()
+		second := r.acme.post("/api/v1/preview", slow)
+		for _, a := range []*answer{<-first, second} {
+			if a.status == 429 && strings.Contains(a.text("detail"), "JSON values") {
+				return true
+			}
+		}
+		return false
+	})
+	eventually(t, "nothing is counted", func() bool { return r.placesInUse("documents") == "0" })
+	r.acme.post("/api/v1/events", `{"type":"a","data":`+many+`}`).want(202)
 }

@@ -38,6 +38,9 @@ func (s *Server) publishCloudEvents(c *fiber.Ctx, who caller) error {
 	if err := checkEncoding(c); err != nil {
 		return err
 	}
+	if err := acquireDocument(c, c.BodyRaw()); err != nil {
+		return err
+	}
 	contentType := strings.Clone(c.Get(fiber.HeaderContentType))
 	mode, format, charset := cloudevents.ModeOf(contentType)
 	body := slices.Clone(c.BodyRaw()) // Fiber reuses the memory

@@ -34,12 +34,17 @@ func readJSON(c *fiber.Ctx) (*jsonindex.Doc, error) {
 	return jsonindex.Parse(body, jsonindex.Limits{NoDuplicates: true})
 }
 
-// plainBody returns a copy of a request's body, since Fiber reuses the memory.
+// plainBody returns a copy of a request's body, since Fiber reuses the memory. It waits until there is
+// memory for the document in it.
 func plainBody(c *fiber.Ctx) ([]byte, error) {
 	if err := checkEncoding(c); err != nil {
 		return nil, err
 	}
-	return slices.Clone(withoutBOM(c.BodyRaw())), nil
+	body := withoutBOM(c.BodyRaw())
+	if err := acquireDocument(c, body); err != nil {
+		return nil, err
+	}
+	return slices.Clone(body), nil
 }
 
 // withoutBOM removes the byte order mark that some Windows programs write before UTF-8: a parser

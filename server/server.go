@@ -87,6 +87,7 @@ type Server struct {
 	authLimiter *failedAuthLimiter
 	conns       *connTracker
 	bodies      *fairlimit.Limiter // bytes of the bodies of requests in progress
+	documents   *fairlimit.Limiter // bytes of JSON documents with many values in them
 	publishing  *publishPlaces
 	reads       *readLimits
 	requests    *prometheus.CounterVec // nil: not counted
@@ -135,13 +136,14 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg: cfg, engine: cfg.Engine, log: cfg.Logger, authLimiter: newFailedAuthLimiter(cfg.Now),
-		bodies: newBodyLimiter(cfg), publishing: newPublishPlaces(), reloadDialects: make(chan struct{}, 1),
+		bodies: newBodyLimiter(cfg), documents: newDocumentLimiter(cfg), publishing: newPublishPlaces(), reloadDialects: make(chan struct{}, 1),
 	}
 	s.conns = newConnTracker(s)
 	if cfg.Registerer != nil {
 		s.requests = newRequestCounter(cfg.Registerer)
 		cfg.Registerer.MustRegister(s.conns,
-			telemetry.NewPlacesCollector("bodies", s.bodies), telemetry.NewPlacesCollector("publishing", s.publishing.limiter))
+			telemetry.NewPlacesCollector("bodies", s.bodies), telemetry.NewPlacesCollector("documents", s.documents),
+			telemetry.NewPlacesCollector("publishing", s.publishing.limiter))
 	}
 	s.reads = newReadLimits(&s.cfg)
 	s.streams, s.endStreams = context.WithCancel(context.Background())

@@ -95,6 +95,12 @@ func (p *Publisher) publish(ctx context.Context, inputs []engine.EventInput) ([]
 	if err != nil {
 		return nil, err
 	}
+	done, err := p.reserveTargets(ctx, batch)
+	if err != nil {
+		p.abandon(batch)
+		return nil, err
+	}
+	defer done()
 	appended, err := p.commit(ctx, inputs, batch)
 	if err != nil {
 		p.abandon(batch)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/dispatch"
 
 	"golang.org/x/time/rate"
 )
@@ -97,6 +98,21 @@ func (p *Publisher) reserveQuota(ctx context.Context, inputs []engine.EventInput
 	return p.reserve(ctx, demands(inputs))
 }
 
+// reserveTargets reserves what the targets that events matched will count, for all or none.
+func (p *Publisher) reserveTargets(ctx context.Context, batch []dispatch.PreparedEvent) (done func(), err error) {
+	if p.catalog.NoQuotas() || engine.Operational(batch[0].Event.Type) {
+		return func() {}, nil
+	}
+	parts := make(map[string]demand, 1)
+	for i := range batch {
+		ev := batch[i].Event
+		part := parts[ev.Account]
+		part.bytes += engine.RowBytes * int64(len(ev.Targets))
+		parts[ev.Account] = part
+	}
+	return p.reserve(ctx, parts)
+}
+
 // ReserveTestQuota reserves quota for a test event, which is stored as any other.
 func (p *Publisher) ReserveTestQuota(ctx context.Context, ev *engine.Event) (done func(), err error) {
 	if p.catalog.NoQuotas() {
@@ -123,7 +139,7 @@ func (p *Publisher) reserve(ctx context.Context, parts map[string]demand) (done 
 				promised[m] = part.bytes
 			}
 		}
-		if err == nil && limits.EventsPerSecond > 0 {
+		if err == nil && limits.EventsPerSecond > 0 && part.events > 0 {
 			var reserved []*rate.Reservation
 			reserved, err = m.takeEvents(account, part.events, limits.EventsPerSecond, now)
 			taken = append(taken, reserved...)
