@@ -33,13 +33,17 @@ const (
 	maxPaced = 2048
 	// maxCredit is the number of events that may be admitted at once, after none came for a while.
 	maxCredit = 64
+	// leastShare is the least number of events of one account that are admitted between two
+	// measurements without waiting.
+	leastShare = 8
 )
 
 // backpressure slows publishing while the router itself lags behind: while new deliveries wait for
 // their first attempt although their targets are not to blame, because the CPUs are busy. Then an
 // event is admitted when as many deliveries have started as an event leads to. So a client that
 // publishes as fast as it gets answers is slowed to the rate of deliveries, and what waits stays short.
-// Accounts take turns.
+// Accounts share what is admitted: one that publishes less than its share beside others that publish
+// more does not wait, and these take turns.
 type backpressure struct {
 	active             atomic.Bool
 	turns              *fairlimit.Limiter
@@ -51,17 +55,24 @@ type backpressure struct {
 	perEvent float64 // deliveries that an event leads to, on average
 	pace     float64 // deliveries admitted for each that starts
 	calm     int     // measurements without lag in a row
+	admitted float64 // events for which deliveries have started since the last adjustment
+	share    float64 // events of an account between two adjustments that don't wait
+	// debts are the events of an account that were admitted and exceed its shares until now; without
+	// those of accounts that have none.
+	debts   map[string]float64
+	largest float64 // of debts
 }
 
 // pacedRequest is a request that waits.
 type pacedRequest struct {
+	account  string
 	events   float64
 	admitted chan struct{}
 	gone     bool // it waits no longer
 }
 
 func newBackpressure() *backpressure {
-	return &backpressure{perEvent: 1, pace: 1, turns: fairlimit.New(fairlimit.Limits{
+	return &backpressure{perEvent: 1, pace: 1, share: leastShare, debts: map[string]float64{}, turns: fairlimit.New(fairlimit.Limits{
 		Units: pacingPlaces, Wait: pacingWait, MaxWaiting: maxPaced,
 	})}
 }
@@ -69,7 +80,7 @@ func newBackpressure() *backpressure {
 // wait waits until a request with events of an account may be admitted: at most pacingWait. Error:
 // CodeBusy if too many requests of the account wait.
 func (b *backpressure) wait(ctx context.Context, account string, events int) error {
-	if !b.active.Load() {
+	if !b.active.Load() || b.admitBelowShare(account, float64(events)) {
 		return nil
 	}
 	began := time.Now()
@@ -86,7 +97,7 @@ func (b *backpressure) wait(ctx context.Context, account string, events int) err
 			"and too many requests of account " + account + " wait to publish; nothing was stored, " +
 			"send the events again in a second, and from fewer connections"}
 	}
-	p := &pacedRequest{events: float64(events), admitted: make(chan struct{})}
+	p := &pacedRequest{account: account, events: float64(events), admitted: make(chan struct{})}
 	b.mu.Lock()
 	if b.active.Load() {
 		b.waiting.Push(p)
@@ -104,9 +115,45 @@ func (b *backpressure) wait(ctx context.Context, account string, events int) err
 	case <-ctx.Done():
 	}
 	b.mu.Lock()
-	p.gone = true
-	b.mu.Unlock()
+	defer b.mu.Unlock()
+	if p.gone = true; ctx.Err() == nil {
+		b.charge(account, p.events)
+	}
 	return ctx.Err()
+}
+
+// charge counts events that are admitted; b.mu is held.
+func (b *backpressure) charge(account string, events float64) {
+	b.debts[account] += events
+	b.largest = max(b.largest, b.debts[account])
+}
+
+// admitBelowShare admits events of an account without waiting if it has published less than its
+// share, and much less than another one. A list may exceed the share; then the account waits for
+// longer.
+func (b *backpressure) admitBelowShare(account string, events float64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if debt := b.debts[account]; debt >= b.share || debt >= b.largest/2 {
+		return false
+	}
+	b.charge(account, events)
+	b.credit -= events
+	return true
+}
+
+// repay computes the share of each account, and takes it from the debts; b.mu is held.
+func (b *backpressure) repay() {
+	b.share = max(leastShare, b.admitted/float64(max(1, len(b.debts))))
+	b.admitted, b.largest = 0, 0
+	for account, debt := range b.debts {
+		if debt -= b.share; debt > 0 {
+			b.debts[account] = debt
+			b.largest = max(b.largest, debt)
+		} else {
+			delete(b.debts, account)
+		}
+	}
 }
 
 // admit admits those whose turn it is; b.mu is held.
@@ -115,6 +162,7 @@ func (b *backpressure) admit() {
 		p := b.waiting.Pop()
 		if !p.gone {
 			b.credit -= p.events
+			b.charge(p.account, p.events)
 			close(p.admitted)
 		}
 	}
@@ -127,7 +175,9 @@ func (b *backpressure) started(n int) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.credit = min(b.credit+float64(n)*b.pace/b.perEvent, maxCredit)
+	events := float64(n) * b.pace / b.perEvent
+	b.admitted += events
+	b.credit = min(b.credit+events, maxCredit)
 	b.admit()
 }
 
@@ -150,8 +200,11 @@ func (b *backpressure) adjust(lag time.Duration, busy bool) {
 	if b.calm++; lagging && busy {
 		b.calm = 0
 	}
+	b.repay()
 	if b.calm >= calmAfter {
 		b.active.Store(false)
+		clear(b.debts)
+		b.largest = 0
 		for b.waiting.Len() > 0 {
 			close(b.waiting.Pop().admitted)
 		}

@@ -66,6 +66,43 @@ func TestBackpressure_AdmitsAsDeliveriesStart(t *testing.T) {
 	})
 }
 
+// An account that publishes little does not wait beside one whose lists need more than there is.
+func TestBackpressure_BelowItsShareAnAccountDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := lagging()
+		var lists, own atomic.Int64
+		for range 8 {
+			go func() {
+				for range 10 {
+					if b.wait(context.Background(), "lists", 1000) == nil {
+						lists.Add(1)
+					}
+				}
+			}()
+		}
+		waited := time.Duration(0)
+		for range 40 { // of 50 ms
+			for range 5 {
+				b.started(20)
+				time.Sleep(adjustEvery / 5)
+			}
+			b.adjust(lagTarget, true)
+			if began := time.Now(); lists.Load() > 0 {
+				for range 3 {
+					if b.wait(context.Background(), "small", 1) == nil {
+						own.Add(1)
+					}
+				}
+				waited = max(waited, time.Since(began))
+			}
+		}
+		if own.Load() < 60 || waited > 0 {
+			t.Errorf("%d requests were admitted, one after %s", own.Load(), waited)
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
 func TestBackpressure_FanOutCostsItsDeliveries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := lagging()
