@@ -48,8 +48,16 @@ func TestScheduler_MemoryStaysWithinBudget(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			d := newTestScheduler()
 			d.memory = newBudget(300)
-			var fetches []*fetch
+			var fetches []*fetch // guarded by d.mu
 			d.fetched = func(f *fetch) { fetches = append(fetches, f) }
+			nextFetch := func() (f *fetch) {
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				if len(fetches) > 0 {
+					f, fetches = fetches[0], fetches[1:]
+				}
+				return f
+			}
 			const queues = 8
 			for id := range engine.ID(queues) {
 				s := engine.Subscription{ID: id + 1, Account: fmt.Sprint(id % 3)}
@@ -88,9 +96,11 @@ func TestScheduler_MemoryStaysWithinBudget(t *testing.T) {
 						d.committed(f.queue, f.batch.First.Event)
 					}
 				}
-				if len(fetches) > 0 && random.IntN(3) == 0 {
-					f := fetches[0]
-					fetches = fetches[1:]
+				var f *fetch
+				if random.IntN(3) == 0 {
+					f = nextFetch()
+				}
+				if f != nil {
 					rows := min(f.rows, len(inStore[f.queue.id]))
 					var entries []dispatchqueue.Entry
 					for _, id := range inStore[f.queue.id][:rows] {
@@ -105,7 +115,7 @@ func TestScheduler_MemoryStaysWithinBudget(t *testing.T) {
 			for id := range engine.ID(queues) {
 				d.removeSubscription(id + 1)
 			}
-			for _, f := range fetches {
+			for f := nextFetch(); f != nil; f = nextFetch() {
 				d.completeFetch(f, nil, true)
 			}
 			checkMemory(t, d.scheduler, 0)
@@ -117,6 +127,8 @@ func TestScheduler_MemoryStaysWithinBudget(t *testing.T) {
 // checkMemory checks that the budget counts what the queues hold, and that this is at most most.
 func checkMemory(t *testing.T, s *scheduler, most int64) {
 	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var held int64
 	for _, q := range s.queues {
 		held += int64(q.waiting.Len())

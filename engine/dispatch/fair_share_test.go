@@ -96,6 +96,13 @@ func (m *fairnessRun) attempts(id engine.ID) int {
 	return len(m.delays[id])
 }
 
+// placesOf returns the most places that an account had at the same time, and its places × time.
+func (m *fairnessRun) placesOf(account string) (most int, held time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.most[account], m.held[account]
+}
+
 // every queues a delivery of a subscription at an interval, for a time.
 func (m *fairnessRun) every(id engine.ID, interval, long time.Duration) {
 	for began := time.Now(); time.Since(began) < long; time.Sleep(interval) {
@@ -131,8 +138,8 @@ func TestFairShare_QuickTargetsPassSlowOnes(t *testing.T) {
 		m.subscribe("a", fast, 16, time.Millisecond, 0)
 		time.Sleep(time.Second)
 		m.every(fast, 2*time.Millisecond, 10*time.Second)
-		if m.most["a"] != 384 {
-			t.Errorf("the account had %d places, not 3/4", m.most["a"])
+		if most, _ := m.placesOf("a"); most != 384 {
+			t.Errorf("the account had %d places, not 3/4", most)
 		}
 		if p50, p99 := m.delay(fast, 50), m.delay(fast, 99); p50 > time.Millisecond || p99 > 10*time.Millisecond {
 			t.Errorf("the quick target waits %s, at most %s", p50, p99)
@@ -177,11 +184,13 @@ func TestFairShare_ByAccountFirst(t *testing.T) {
 		m.subscribe("small", 1, 200, 100*time.Millisecond, 200)
 		m.subscribe("quick", 2, 16, time.Millisecond, 0)
 		time.Sleep(10 * time.Second)
-		if large, small := m.held["large"], m.held["small"]; small < large*9/10 || large < small*9/10 {
+		mostLarge, large := m.placesOf("large")
+		mostSmall, small := m.placesOf("small")
+		if small < large*9/10 || large < small*9/10 {
 			t.Errorf("places × time: %s and %s", large, small)
 		}
-		if m.most["large"] > 53 || m.most["small"] > 53 {
-			t.Errorf("an account had more than 3/4 of the places: %v", m.most)
+		if mostLarge > 53 || mostSmall > 53 {
+			t.Errorf("an account had more than 3/4 of the places: %d, %d", mostLarge, mostSmall)
 		}
 		m.every(2, 10*time.Millisecond, 10*time.Second)
 		if p99 := m.delay(2, 99); p99 != 0 { // two accounts leave some places free

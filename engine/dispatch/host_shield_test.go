@@ -65,8 +65,9 @@ func TestHostShield_HostThatNeverAcceptedGetsLittle(t *testing.T) {
 			m.subscribeTo("http://victim.example:8080/", "a", 1, 10*time.Millisecond, 1) // another port
 			m.subscribeTo("http://victim.example/", "b", 2, 10*time.Millisecond, 1)      // another account
 			time.Sleep(15 * time.Second)
-			if n := m.total(100); n < 110 || n > 120 || m.most["a"] > unprovenInFlight+16 {
-				t.Errorf("%s: %d attempts in 15 s, %d at the same time", name, n, m.most["a"])
+			most, _ := m.placesOf("a")
+			if n := m.total(100); n < 110 || n > 120 || most > unprovenInFlight+16 {
+				t.Errorf("%s: %d attempts in 15 s, %d at the same time", name, n, most)
 			}
 			if m.attempts(1) < 1000 || m.attempts(2) < 1000 {
 				t.Errorf("%s: %d and %d attempts of others", name, m.attempts(1), m.attempts(2))
@@ -144,12 +145,12 @@ func TestHostShield_LimitsInFlightAndRate(t *testing.T) {
 		if n := m.total(1); n < 990 || n > 1001 {
 			t.Errorf("%d attempts in 10 s at 100 a second", n)
 		}
-		m.mu.Lock()
+		m.scheduler.mu.Lock()
 		m.limits.hostInterval = 0
-		m.mu.Unlock()
+		m.scheduler.mu.Unlock()
 		time.Sleep(10 * time.Second)
-		if m.most["a"] != 64 {
-			t.Errorf("%d in flight", m.most["a"])
+		if most, _ := m.placesOf("a"); most != 64 {
+			t.Errorf("%d in flight", most)
 		}
 		for i := range engine.ID(50) {
 			if n := m.attempts(1 + i); n < 500 {
