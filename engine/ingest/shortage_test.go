@@ -48,7 +48,7 @@ func TestFairShare_Fills(t *testing.T) {
 			sum += min(n, share)
 		}
 		if sum > limit || limit-sum >= int64(len(used)) {
-			t.Fatal(fmt.Sprintf("%v share %d: %d are used of %d", used, share, sum, limit))
+			t.Fatalf("%v share %d: %d are used of %d", used, share, sum, limit)
 		}
 	}
 }
